@@ -14,8 +14,9 @@ from smnb.contract import ContractError, FormatError, ParameterError
 from smnb.loaders.daily import known_texture, open_scan_daily, open_uscrn_weather, open_weather_cells, place_days
 from smnb.models.temporal import TemporalConfig, TemporalEnsemble, exponential_mean, weather_states
 from smnb.papers.stations import DailyTraining, cross_validate_daily, daily_series
-from smnb.papers.stations.daily import combine, conformal_factor, daily_channels, train_daily
+from smnb.papers.stations.daily import combine, daily_channels, train_daily
 from smnb.pretrained import WEATHER_MODELS, card_text, load_pretrained, predict_weather
+from smnb.sensors.calibration import station_quantile
 
 RNG = np.random.default_rng(4)
 
@@ -126,7 +127,7 @@ def test_departures_are_stretched_towards_the_amplitude_and_stay_positive():
 def test_the_interval_covers_the_share_with_every_place_counting_the_same():
     place = np.repeat(np.arange(40), RNG.integers(50, 3000, 40))
     score = np.abs(RNG.normal(size=place.size)) * np.linspace(0.5, 2.0, 40)[place]
-    factor = conformal_factor(score, place)
+    factor = station_quantile(score, place)
     assert pd.Series(score <= factor).groupby(place).mean().mean() == pytest.approx(0.9, abs=0.002)
 
 

@@ -87,9 +87,13 @@ def check_declared(where: str, name: Any, size: int, path: Path) -> None:
         check_bytes(where, f"{name!r}, in a file of {held:,} bytes,", size, max(MOST_PART, 1032 * held))
 
 
+def _may_inflate(source: h5py.Dataset) -> bool:
+    return source.compression == "gzip" and 1032 * source.id.get_storage_size() > MOST_PART
+
+
 def check_chunks(where: str, source: h5py.Dataset, key: Sequence[Any]) -> None:
     """Raise `FormatError` where a chunk that `key` reads inflates beyond its shape, for which HDF5 takes any memory."""
-    if source.compression != "gzip" or 1032 * source.id.get_storage_size() <= MOST_PART:
+    if not _may_inflate(source):
         return
     whole, starts = math.prod(source.chunks) * source.dtype.itemsize, []
     for one, length, step in zip(key, source.shape, source.chunks, strict=False):
@@ -157,10 +161,13 @@ class _Guard(BackendEntrypoint):
     )
 
     def open_dataset(self, path: Path, *, where: str, by: str, **options: Any) -> xr.Dataset:  # type: ignore[override]
-        dataset = list_engines()[by].open_dataset(path, **options)
+        dataset, large = list_engines()[by].open_dataset(path, **options), set()
+        if by == "h5netcdf":  # so that small variables, most of them, need no look at their chunks when they are read
+            with h5py.File(path, "r") as file:
+                large = {name for name in dataset.variables if _may_inflate(file[str(name)])}
         for name, variable in dataset.variables.items():
             check_declared(where, name, variable.size * np.dtype(variable.encoding.get("dtype", "u1")).itemsize, path)
-            place = (path, str(name)) if by == "h5netcdf" else None
+            place = (path, str(name)) if name in large else None
             variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False), place))
         return dataset
 

@@ -97,8 +97,7 @@ def predict_table(
         if calibrate is not None:
             readings, used = _readings(who, calibrate, points.rows, ("network", "station"), "start")
         found = predict_rows(load_pretrained(name), points.rows, readings)
-        made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
-        table = points.native.assign(**made, **{one: found[one].to_numpy() for one in found.columns.difference(made)})
+        table = _with_predictions(points.native, found)
         counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
         _write_csv(table, out)
         return PredictedTable(out, table, {**points.report, **used, "rows_by_n_sources": counts})
@@ -152,14 +151,19 @@ def predict_weather(name: str, path: str | Path, out: str | Path, sites: str | P
         table = read_daily(path, sites)
         found = predict_daily(load_pretrained(name), table)
         words = found["flag"][found["flag"] != ""].str.split(";").explode().value_counts()
-        made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
-        _write_csv(table.native.assign(**made, flag=found["flag"]), out)
+        _write_csv(_with_predictions(table.native, found), out)
     return {**table.report, "flags": {word: int(rows) for word, rows in words.items()}, "written": str(out)}
 
 
 def _check_csv(who: str, out: Path) -> None:
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+
+
+def _with_predictions(native: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """A table as text with the prediction and its interval, and what else was found, as columns more."""
+    made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
+    return native.assign(**made, **{one: found[one].to_numpy() for one in found.columns.difference(made)})
 
 
 def _write_csv(table: pd.DataFrame, out: Path) -> None:

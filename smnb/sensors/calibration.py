@@ -48,7 +48,7 @@ class ErrorModel:
         """Fit to predictions at stations that the model has not seen: ``sensor_id``, ``time``, ``observed``, ``predicted``."""
         from scipy.optimize import minimize
 
-        table = table.dropna(subset=["observed", "predicted"])
+        table = table.dropna(subset=["observed", "predicted"]).reset_index(drop=True)
         stations = [part for _, part in _stations("ErrorModel.fit", table) if len(part) > 2]
         if len(stations) < 10:
             raise ContractError("ErrorModel.fit", "too few stations", got=len(stations), expected=plain("10 or more"))
@@ -72,26 +72,20 @@ class ErrorModel:
         readings = pd.concat(given).rename(columns={"observed": "soil_moisture"})
         widths = []
         for known in (readings.iloc[:0], readings):
-            predicted = model.calibrate(pd.concat(stations), known)
-            rest = predicted[
-                ~predicted.set_index(["sensor_id", "time"]).index.isin(known.set_index(["sensor_id", "time"]).index)
-            ]
+            rest = model.calibrate(pd.concat(stations), known).drop(known.index)
             half = (rest["high90"] - rest["predicted"]) / 1.645
-            widths.append(_station_quantile((rest["observed"] - rest["predicted"]).abs() / half, rest["sensor_id"]))
+            sizes = ((rest["observed"] - rest["predicted"]).abs() / half).to_numpy()
+            widths.append(station_quantile(sizes, rest["sensor_id"].to_numpy(), spare=1))
         return made(found.x, *widths)
 
-    def intervals(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Give `table` ``low90`` and ``high90``, m3 m-3, at stations without readings."""
-        return self.calibrate(table, table.iloc[:0].assign(soil_moisture=0.0))
-
-    def calibrate(self, table: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
+    def calibrate(self, table: pd.DataFrame, readings: pd.DataFrame | None = None) -> pd.DataFrame:
         """Correct predictions by readings of their stations.
 
         Parameters
         ----------
         table : DataFrame
             ``sensor_id``, ``time``, ``predicted`` (m3 m-3, none missing).
-        readings : DataFrame
+        readings : DataFrame, optional
             ``sensor_id``, ``time``, ``soil_moisture`` (m3 m-3), at rows of `table`; several at one are averaged.
 
         Returns
@@ -106,6 +100,7 @@ class ErrorModel:
             On a missing column or prediction, or a row twice.
         """
         check_table("calibrate", table, _COLUMNS, complete=_COLUMNS)
+        readings = table.iloc[:0].assign(soil_moisture=0.0) if readings is None else readings
         given = readings.groupby(["sensor_id", "time"])["soil_moisture"].mean().rename("_reading")
         joined = table[_COLUMNS].reset_index(drop=True).join(given, on=["sensor_id", "time"])
         found = np.empty((4, len(table)))
@@ -170,10 +165,7 @@ def read_readings(path: str | Path, names: Sequence[str], time: str) -> tuple[pd
     if found.empty or found["time"].isna().any():
         raise FormatError(who, "no row has a value" if found.empty else "a reading has no time", got=len(table))
     if not found["soil_moisture"].between(0.0, 1.0).all():
-        got, expected = (
-            value.loc[found.index[~found["soil_moisture"].between(0.0, 1.0)][0]],
-            plain("0 to 1 m3 m-3, or per cent"),
-        )
+        got, expected = value[found.index[~found["soil_moisture"].between(0.0, 1.0)][0]], plain("0 to 1, or per cent")
         raise FormatError(who, "a reading is no soil moisture", got=float(got), expected=expected)
     return found, report
 
@@ -189,9 +181,12 @@ def _stations(who: str, table: pd.DataFrame) -> Iterator[tuple[NDArray[np.intp],
         yield rows, table.iloc[rows]
 
 
-def _station_quantile(sizes: pd.Series, station: pd.Series, share: float = 0.9) -> float:
-    """Smallest size that a share of each station's are within, on average over stations, each weighing the same."""
-    weights = 1.0 / station.groupby(station).transform("size") / (station.nunique() + 1)
-    order = np.argsort(sizes.to_numpy())
-    reached = np.searchsorted(np.cumsum(weights.to_numpy()[order]), share)
-    return float(sizes.to_numpy()[order][min(reached, len(order) - 1)])
+def station_quantile(sizes: NDArray[np.float64], station: NDArray, share: float = 0.9, *, spare: int = 0) -> float:
+    """Smallest size within which a share of each station's lie, on average over stations, each weighing the same.
+
+    `spare` counts stations more of which all sizes lie beyond, as conformal prediction has one.
+    """
+    codes, order = np.unique(station, return_inverse=True)[1], np.argsort(sizes)
+    count = np.bincount(codes)
+    reached = np.searchsorted(np.cumsum((1.0 / count[codes])[order]), share * (len(count) + spare))
+    return float(sizes[order][min(reached, len(order) - 1)])

@@ -302,6 +302,13 @@ def summary_rows(
         row["n"] = int(scores.loc[scored, "n"].sum())
         for name in DEFAULT_METRICS:
             found = average_interval(scores[name], how=how, **draws)
+            if (how, name) == ("mean", "ubrmse"):
+                drawn = {
+                    "what": labels.name,
+                    "number": found.clusters,
+                    "effective": found.effective,
+                    "note": found.note,
+                }
             row[name] = found.value
             if intervals and METRICS[name].smooth:
                 row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
@@ -309,9 +316,7 @@ def summary_rows(
     whole = pooled(table, metrics=DEFAULT_METRICS)
     rows.append({"kind": "pooled", "sensor_id": "pooled", **whole.to_dict()})
     summary = _keep_possible(pd.DataFrame(rows))
-    mean = average_interval(scores["ubrmse"], **draws)
-    found = {"what": labels.name, "number": mean.clusters, "effective": mean.effective, "note": mean.note}
-    summary.attrs["clusters"] = found
+    summary.attrs["clusters"] = drawn
     return summary
 
 

@@ -20,11 +20,11 @@ from torch.nn.utils.rnn import pad_sequence
 from smnb.contract import ContractError, plain
 from smnb.maps.tiles import one_thread
 from smnb.models.temporal import FORCINGS, Recurrent, TemporalConfig, TemporalEnsemble, weather_states
+from smnb.papers.stations.network import QUIET, SMALL, ridge
 from smnb.sensors import folds as split_folds
 from smnb.training import Trained, load, save
 from smnb.training.config import minimise
 
-_SMALL, _QUIET = 1e-5, 2e-4  # (m3 m-3)², as in `smnb.papers.stations.network`
 #: What recurrent networks see of the states, as far as it is there, beside season and statics.
 _WEATHER = ["water-0", "snow", "heat2", "evaporation4"]
 _WEATHER += ["shortwave", "longwave", "humidity", "wind", "radiation_demand", "dry_air"]
@@ -153,7 +153,8 @@ def train_daily(series: DailySeries, chosen: np.ndarray, training: DailyTraining
         means = torch.stack([x[one].mean(0) * lasting for x, _, one in parts]).double().numpy()
         for buffer, of in ((ensemble.level, np.mean), (ensemble.amplitude, np.std)):
             target = np.array([of(series.target[i][one]) for i, one in days.items()])
-            buffer.copy_(_ridge(means, target, training.level_penalty))
+            weights, constant = ridge(means, target, training.level_penalty)
+            buffer.copy_(torch.tensor([*weights, constant]))
         for number, member in enumerate(ensemble.members):
             rng = np.random.default_rng([training.seed, number])
             _fit_member(member, parts, lasting, training, rng)
@@ -201,17 +202,9 @@ def _course_loss(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tenso
 
     target = centred(observed)
     error, spread = (((one**2).sum(1) / count[:, 0]) for one in (centred(predicted) - target, target))
-    error, weight = torch.sqrt(error + _SMALL), (count[:, 0] / observed.shape[1]).clamp(max=0.3)
-    each = 0.5 * error / torch.sqrt(spread + _QUIET) + 0.5 * error / 0.06
+    error, weight = torch.sqrt(error + SMALL), (count[:, 0] / observed.shape[1]).clamp(max=0.3)
+    each = 0.5 * error / torch.sqrt(spread + QUIET) + 0.5 * error / 0.06
     return (weight * each).sum() / weight.sum()
-
-
-def _ridge(inputs: np.ndarray, target: np.ndarray, penalty: float) -> torch.Tensor:
-    """Weights and constant of a ridge regression of (place,) on (place, channel)."""
-    centre = inputs.mean(0)
-    offset = inputs - centre
-    weights = np.linalg.solve(offset.T @ offset + penalty * np.eye(len(centre)), offset.T @ (target - target.mean()))
-    return torch.tensor([*weights, target.mean() - centre @ weights])
 
 
 def predict_course(ensemble: TemporalEnsemble, channels: np.ndarray) -> np.ndarray:
@@ -246,14 +239,6 @@ def standard_error(course: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.hypot(level, anomaly * (2.0 - known))
 
 
-def conformal_factor(score: np.ndarray, place: np.ndarray, share: float = 0.9) -> float:
-    """The factor of `standard_error` within which the errors lie on a share of days, the mean over places of each one's share."""
-    codes = np.unique(place, return_inverse=True)[1]
-    weights = 1.0 / np.bincount(codes)[codes]
-    order = np.argsort(score)
-    return float(score[order][np.searchsorted(np.cumsum(weights[order]), share * weights.sum())])
-
-
 def cross_validate_daily(series: DailySeries, training: DailyTraining, **options: Any) -> pd.DataFrame:
     """Predict every target by networks that saw no place of its 3 degree block, nor any within 50 km of one.
 
@@ -274,8 +259,9 @@ def cross_validate_daily(series: DailySeries, training: DailyTraining, **options
 def release_daily(series: DailySeries, out: str | Path, training: DailyTraining, **about: Any) -> Trained:
     """Train on all places and save ``out/model.safetensors`` with its card.
 
-    `about` has ``factor`` (`conformal_factor` of a cross-validation), ``stretch`` (that of `combine`) and ``data``. Seeds are
-    fixed and one thread is used: the same series give the same weights with the same library versions.
+    `about` has ``factor`` (`smnb.sensors.calibration.station_quantile` of a cross-validation's errors over `standard_error`),
+    ``stretch`` (that of `combine`) and ``data``. Seeds are fixed and one thread is used: the same series give the same weights
+    with the same library versions.
     """
     with one_thread():
         ensemble = train_daily(series, np.ones(len(series.target), dtype=bool), training)

@@ -19,7 +19,7 @@ from smnb.papers.stations.features import SOURCES, is_lasting
 from smnb.training.config import minimise
 
 #: (m3 m-3)²: keeps the square root smooth near zero, and quiet stations from dominating the relative loss.
-_SMALL, _QUIET = 1e-5, 2e-4
+SMALL, QUIET = 1e-5, 2e-4
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,9 @@ def station_loss(
     def variance(x: torch.Tensor) -> torch.Tensor:
         return sums((x - (sums(x) / count)[station]) ** 2) / count
 
-    error = torch.sqrt(variance(predicted - observed) + _SMALL)
+    error = torch.sqrt(variance(predicted - observed) + SMALL)
     if loss == "relative":
-        error = error / torch.sqrt(variance(observed) + _QUIET)
+        error = error / torch.sqrt(variance(observed) + QUIET)
     return error.mean()
 
 
@@ -238,13 +238,19 @@ def _fit_level(
     """Ridge regression of the stations' mean soil moisture on the features that last, so that it adds no time course."""
     inputs = np.stack([lasting[rows].double().mean(0).numpy() for rows in groups])
     level = np.array([target[rows].mean() for rows in groups])
+    weights, constant = ridge(inputs, level, penalty)
+    ensemble.level_weights.copy_(torch.tensor(weights))
+    ensemble.level_bias.copy_(torch.tensor(constant))
+
+
+def ridge(inputs: np.ndarray, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+    """Weights and constant of a ridge regression of (row,) on (row, feature)."""
     centre = inputs.mean(0)
     offset = inputs - centre
     # in the space of stations, of which there are fewer than features
-    gram = offset @ offset.T + penalty * np.eye(len(groups))
-    weights = offset.T @ np.linalg.solve(gram, level - level.mean())
-    ensemble.level_weights.copy_(torch.tensor(weights))
-    ensemble.level_bias.copy_(torch.tensor(level.mean() - centre @ weights))
+    gram = offset @ offset.T + penalty * np.eye(len(inputs))
+    weights = offset.T @ np.linalg.solve(gram, target - target.mean())
+    return weights, target.mean() - centre @ weights
 
 
 def _fit_member(

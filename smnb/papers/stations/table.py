@@ -183,8 +183,7 @@ def predict_rows(trained: Trained, rows: pd.DataFrame, readings: pd.DataFrame | 
         with foreign(who, "the card's training.errors are none of this version"):
             model = ErrorModel(**errors)
         once = found.drop_duplicates(keys)  # rows that repeat a station and time have one prediction
-        table = once.iloc[:0].assign(soil_moisture=0.0) if readings is None else readings
-        found = found[keys].merge(model.calibrate(once, table), on=keys, how="left", validate="many_to_one")
+        found = found[keys].merge(model.calibrate(once, readings), on=keys, how="left", validate="many_to_one")
     elif readings is not None:
         raise FormatError(who, "the checkpoint does not know its errors", next_step="Train it with `errors`")
     found = found.drop(columns=keys if readings is not None else [*keys, "readings"], errors="ignore")
